@@ -15,8 +15,10 @@ from pellucid.engine.choices import Choices
 from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import generate, prepare
 from pellucid.engine.request import Request
+from pellucid.engine.runners import kernel_runner
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.kernel_runner import KernelRunner
+from pellucid.engine.runners.kernels.launch import most_threads
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import FunctionStage
@@ -69,10 +71,13 @@ def model(merged_tokenizer, tiny_model):
 
 @pytest.fixture(scope="module")
 def runner(model):
+    """One thread; where two are asked for, they get tasks, however small the model is."""
     torch.set_num_threads(1)
     found = build_runner(model)
     assert isinstance(found, KernelRunner)
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel_runner, "SERIAL_BYTES", 0)
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +112,10 @@ def check_empty(pool) -> None:
 @given(data=st.data())
 @settings(max_examples=12, deadline=None)
 def test_every_schedule_gives_the_texts_of_each_alone(runner, alone, merged_tokenizer, data):
-    """Neighbours, places, pieces of prompts, hits of the cache, being put back: no bit of a step depends on any."""
+    """Neighbours, places, pieces of prompts, hits of the cache, being put back, threads: no bit of a step depends on any."""
     pages = data.draw(st.sampled_from([None, 7, 12]), label="pages")
     own = runner.set_aside(None if pages is None else pages * page_bytes(runner))
+    own.num_threads = min(data.draw(st.sampled_from([1, 2]), label="threads"), most_threads())
     chosen = SchedulerSettings(
         max_running=data.draw(st.sampled_from([1, 3, 32]), label="running"),
         prompt_rows=data.draw(st.sampled_from([1, 7, 64]), label="rows beside"),

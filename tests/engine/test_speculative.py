@@ -20,6 +20,7 @@ from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.speculative import (
     DraftModel,
     Guesser,
+    Price,
     PromptLookup,
     SpeculationSettings,
     build_guesser,
@@ -62,7 +63,7 @@ def generate_speculatively(
         sampling=settle_seed(settings or SamplingSettings(), recorder),
         stages=extra,
         explain=explain,
-        speculation=speculation or SpeculationSettings(),
+        speculation=speculation or SpeculationSettings(weighed=False),
         draft=draft,
     )
     steps = generate(runner, tokenizer, request, recorder=recorder)
@@ -131,7 +132,9 @@ def test_the_steps_are_those_of_plain_generation_to_the_bit(byte_tokenizer, mode
     prompt = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=20), label="prompt")
     request = SamplingSettings(**data.draw(st.sampled_from(KNOBS)))
     speculation = SpeculationSettings(
-        max_tokens=data.draw(st.integers(1, 9), label="max_tokens"), ngram=data.draw(st.integers(1, 3), label="ngram")
+        max_tokens=data.draw(st.integers(1, 9), label="max_tokens"),
+        ngram=data.draw(st.integers(1, 3), label="ngram"),
+        weighed=data.draw(st.booleans(), label="weighed"),
     )
     plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=prompt, sampling=request)))
     assert list(generate_speculatively(runner, byte_tokenizer, prompt, request, speculation, draft=draft)) == plain
@@ -145,7 +148,7 @@ def test_no_guess_can_change_a_step(byte_tokenizer, models, data):
     plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=[7, 8], sampling=request)))
     text = [7, 8, *(step.id for step in plain), 9, 9]
     noise = Noise(text, data.draw(st.frozensets(st.integers(0, 24)), label="wrong"))
-    ahead = Guesser(noise, max_tokens=data.draw(st.integers(1, 9)))
+    ahead = Guesser(noise, max_tokens=data.draw(st.integers(1, 9)), weighed=data.draw(st.booleans()))
     assert list(generate_speculatively(runner, byte_tokenizer, [7, 8], request, guesser=ahead)) == plain
     if request.on_full == "stop":  # after each row but the prompt's: it was at hand, or the model was read
         assert ahead.stats.num_accepted + ahead.stats.num_readings == len(plain) - 1
@@ -181,7 +184,7 @@ def test_a_draft_draws_what_the_model_draws(byte_tokenizer, tiny_model, knobs):
     """A draft equal to the model is always right, also when sampling: it uses the draw of the position."""
     runner = OneByOne(tiny_model(byte_tokenizer.vocab_size, context_length=40, sharpness=8))
     request = SamplingSettings(max_new_tokens=24, **knobs)
-    ahead = build_guesser(byte_tokenizer, request, draft=runner, max_length=40)
+    ahead = build_guesser(byte_tokenizer, request, SpeculationSettings(weighed=False), draft=runner, max_length=40)
     steps = list(generate_speculatively(runner, byte_tokenizer, [1, 2], request, guesser=ahead))
     assert len(steps) == 24
     assert len({step.id for step in steps}) > 3
@@ -195,7 +198,7 @@ def test_the_reach_follows_the_luck(byte_tokenizer, models):
     text = [1, *(step.id for step in generate(runner, byte_tokenizer, Request(prompt_ids=[1], sampling=request)))]
     for wrong, expected in ((frozenset(), [3, 7, 9, 0]), (frozenset(range(24)), [3, 1, 1, 1, 1])):
         proposer = Noise(text, wrong)
-        ahead = Guesser(proposer, max_tokens=9)
+        ahead = Guesser(proposer, max_tokens=9, weighed=False)
         list(generate_speculatively(runner, byte_tokenizer, [1], request, guesser=ahead))
         assert proposer.limits[: len(expected)] == expected[: len(proposer.limits)]
         assert len(proposer.limits) >= 3
@@ -203,7 +206,8 @@ def test_the_reach_follows_the_luck(byte_tokenizer, models):
 
 def test_guesses_that_bring_nothing_rest_and_try_again():
     """After some that were wrong it rests for 32 tokens; then one guess decides; at a price it rests sooner."""
-    for price, first in ((0.0, 23), (0.5, 6), (1.0, 1)):
+    for row, first in ((0.0, 23), (0.5, 6), (1.0, 1)):
+        price = Price(row=row)
         guesser = Guesser(Noise([0] * 300, frozenset()), max_tokens=4)
         guessed = []
         for _ in range(90):
@@ -215,9 +219,15 @@ def test_guesses_that_bring_nothing_rest_and_try_again():
         assert guessed[first + 33] is False
     lucky = Guesser(Noise([0] * 300, frozenset()), max_tokens=4)
     for _ in range(90):
-        found = lucky.guess(Text([0]), 9, 0.99)
+        found = lucky.guess(Text([0]), 9, Price(row=0.99))
         lucky.judge(len(found), len(found))
         assert found
+    slow = Guesser(Noise([0] * 300, frozenset()), max_tokens=4)
+    slow.guess(Text([0]), 9, Price())
+    slow.luck = 0.9
+    assert slow.seconds > 0
+    assert slow.guess(Text([0]), 9, Price(row=0.1, token_seconds=1e6 * slow.seconds))  # a guess costs next to nothing
+    assert not slow.guess(Text([0]), 9, Price(row=0.1, token_seconds=slow.seconds))  # it costs as much as a token
 
 
 def test_a_draft_follows_cuts_and_forks(models):

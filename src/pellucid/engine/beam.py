@@ -38,6 +38,7 @@ from pellucid.engine.runners.torch_runner import check_source, with_source
 from pellucid.engine.sampling.sampler import MODEL, check_row
 from pellucid.engine.sampling.stage import History, Stage
 from pellucid.engine.scheduler import ALONE, RowsRead, Scheduler, Taker
+from pellucid.engine.speculative import FREE, Price
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
@@ -222,7 +223,7 @@ class Search:
             raise self.error
         return tuple(self.finished[: self.settings.num_best])
 
-    def parts(self, price: float = 0.0) -> list[ReadPart]:
+    def parts(self, price: Price = FREE) -> list[ReadPart]:
         """What is new in each beam; nothing is guessed."""
         if not self.beams:
             reader = with_source(self.runner, self.source_ids)

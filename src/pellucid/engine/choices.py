@@ -16,6 +16,7 @@ from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import ReadPart
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.scheduler import RowsRead, Steps, Taker
+from pellucid.engine.speculative import FREE, Price
 from pellucid.engine.step import Completion, Step
 from pellucid.errors import RequestError, SamplingError
 
@@ -45,7 +46,7 @@ class Choices(Steps):
         """What is kept in memory of all texts."""
         return [sequence for text in self.texts for sequence in text.sequences]
 
-    def parts(self, price: float = 0.0) -> list[ReadPart]:
+    def parts(self, price: Price = FREE) -> list[ReadPart]:
         """What each text in progress needs next; those that have ended need nothing any more."""
         for text in self.texts:
             for sequence in text.sequences if text.is_over else ():

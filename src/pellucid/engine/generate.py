@@ -30,7 +30,7 @@ from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import Stage
 from pellucid.engine.scheduler import ALONE, RowsRead, Scheduler, Steps, Taker
 from pellucid.engine.settings import SpeculationSettings
-from pellucid.engine.speculative import Guesser, build_guesser, speculated
+from pellucid.engine.speculative import FREE, Guesser, Price, build_guesser, speculated
 from pellucid.engine.step import Completion, Step
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.engine.window import ContextWindow
@@ -132,8 +132,8 @@ class Generation(Steps):
         """Whether its last token is chosen."""
         return self.finish_reason is not None
 
-    def parts(self, price: float = 0.0) -> list[ReadPart]:
-        """What must be read for its next token: all that is new, and a guess that is worth the price of its rows."""
+    def parts(self, price: Price = FREE) -> list[ReadPart]:
+        """What must be read for its next token: all that is new, and a guess that is worth its price."""
         sequence = self._begun()
         self._drop_guess()
         count = len(sequence) - sequence.cache.length

@@ -100,4 +100,3 @@ class SchedulerKeywords(TypedDict, total=False):
     prompt_rows: int
     prompt_rows_alone: int
     shares_prefixes: bool
-    weighs_guesses: bool

@@ -37,12 +37,12 @@ from pellucid.engine.sampling.find_loops import find_loops
 from pellucid.engine.sampling.rows import AnyRow, Loops, RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
-from pellucid.engine.speculative import RowPrice
+from pellucid.engine.speculative import FREE, Price, Prices
 from pellucid.engine.step import Step
 from pellucid.errors import OutOfPagesError
 from pellucid.events import NULL, Event, Recorder
 
-PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False, weighs_guesses=False)
+PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Job(Protocol):
         """What is kept in memory of it."""
         ...
 
-    def parts(self, price: float = 0.0) -> abc.Sequence[ReadPart]:
-        """What must be read for it next: of each sequence all that is new, and guesses that are worth the `price` of a row."""
+    def parts(self, price: Price = FREE) -> abc.Sequence[ReadPart]:
+        """What must be read for it next: of each sequence all that is new, and guesses that are worth their `price`."""
         ...
 
     def take(self, readings: abc.Sequence[RowsRead]) -> abc.Sequence[Taker]:
@@ -135,7 +135,7 @@ class Scheduler:
         self.waiting: list[Entry] = []
         self.running: list[Entry] = []
         self.reading_seconds = self.choosing_seconds = 0.0  # of all steps so far
-        self.price, self.loops = RowPrice(), _find_loops(runner, recorder)
+        self.prices, self.loops = Prices(), _find_loops(runner, recorder)
         self._num_added = 0
 
     @property
@@ -166,7 +166,7 @@ class Scheduler:
         seconds = time.perf_counter() - started
         self.reading_seconds += seconds
         if not any(_is_prompt(entry) for entry in planned):
-            self.price.note(sum(part.count for part in parts), seconds)
+            self.prices.note(sum(part.count for part in parts), seconds)
         ready, first = list[tuple[Entry, list[RowsRead]]](), 0
         for entry in planned:
             entry.seconds += seconds
@@ -210,7 +210,7 @@ class Scheduler:
     def _ask(self, entry: Entry) -> bool:
         """Ask a job what must be read for it; False when it fails at that."""
         entry.planned = []
-        price = self.price.at(len(self.running)) if self.settings.weighs_guesses else 0.0
+        price = self.prices.at(len(self.running))
         try:
             entry.parts = entry.job.parts(price)
             if self.settings.shares_prefixes and self._adopt(entry.parts):

@@ -47,6 +47,7 @@ class SpeculationSettings(Named):
 
     max_tokens: int = setting(7, "most tokens proposed at once", low=1)
     ngram: int = setting(2, "tokens at the end of the text that must have occurred before (prompt lookup)", low=1)
+    weighed: bool = setting(True, "no guesses for a while where they bring less than they cost, as measured")
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "ngram"):
@@ -68,7 +69,6 @@ class SchedulerSettings(Named):
     )
     max_waiting: int = setting(256, "most requests that may wait beside them; one more is refused", low=0)
     shares_prefixes: bool = setting(True, "texts that begin alike share what was read of that beginning")
-    weighs_guesses: bool = setting(True, "guesses ahead are left out where they cost more than they bring, as measured")
 
     def __post_init__(self) -> None:
         for name in ("max_running", "prompt_rows", "prompt_rows_alone"):

@@ -26,6 +26,7 @@ Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup dec
 from __future__ import annotations
 
 import copy
+import time
 from collections import abc
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -186,30 +187,52 @@ class DraftModel:
         self.num_known = len(ids)
 
 
+@dataclass(frozen=True)
+class Price:
+    """What a guess costs in a step to come; nothing where it is not known yet."""
+
+    row: float = 0.0  # one more row of the model, as a share of what a token costs
+    token_seconds: float = 0.0  # what a token costs; 0: not known
+
+
+FREE = Price()
+
+
 class Guesser:
     """Guesses ahead in one text, further after guesses that held; all forks of a text count together in `stats`.
 
-    It rests for a while when guesses bring less than they cost: `luck` is the share of them that came true lately.
+    It rests for a while when guesses bring less than they cost: `luck` is the share of them that came true lately, and
+    what each cost is measured, unless `weighed` is False.
     """
 
-    def __init__(self, proposer: Proposer, *, max_tokens: int) -> None:
-        self.proposer, self.max_tokens, self.reach = proposer, max_tokens, FIRST_REACH
+    def __init__(self, proposer: Proposer, *, max_tokens: int, weighed: bool = True) -> None:
+        self.proposer, self.max_tokens, self.weighed, self.reach = proposer, max_tokens, weighed, FIRST_REACH
         self.stats = SpeculationStats()
-        self.luck, self.num_to_rest = 1.0, 0
+        self.luck, self.num_to_rest, self.seconds = 1.0, 0, 0.0  # seconds: to guess one token, lately
 
-    def guess(self, sequence: Sequence, room: int, price: float = 0.0) -> list[int]:
-        """At most `room` ids that may follow; none while they are not worth the `price` of a row (see `RowPrice`)."""
+    def guess(self, sequence: Sequence, room: int, price: Price) -> list[int]:
+        """At most `room` ids that may follow; none while they bring less than they cost."""
         self.stats.num_readings += 1
-        least = max(price, LEAST_LUCK)
+        least = max(LEAST_LUCK, self._cost(price))
         if self.luck < least:
             self.luck, self.num_to_rest = least, REST  # after it, one guess decides
         if self.num_to_rest:
             self.num_to_rest -= 1
             return []
-        limit = min(self.reach, self.max_tokens, room)
+        limit, started = min(self.reach, self.max_tokens, room), time.perf_counter()
         found = self.proposer.propose(sequence, limit) if limit > 0 else []
+        if found:
+            each = (time.perf_counter() - started) / len(found)
+            self.seconds = each if not self.seconds else self.seconds + (each - self.seconds) / MEMORY
         self.stats.num_proposed += len(found)
         return found
+
+    def _cost(self, price: Price) -> float:
+        """What it costs to guess a token and to read it, as a share of a token's cost, 1 at most: luck can be no more."""
+        if not self.weighed:
+            return 0.0
+        own = self.seconds / price.token_seconds if price.token_seconds else 0.0
+        return min(1.0, price.row + own)
 
     def judge(self, num_guessed: int, num_held: int) -> None:
         """Learn how many tokens of a guess came true: the reach doubles after a whole one and halves after another."""
@@ -226,18 +249,18 @@ class Guesser:
         return twin
 
 
-class RowPrice:
-    """What one more row costs in a pass, as a share of what a token costs there: from the seconds of recent passes.
+class Prices:
+    """What rows cost, from the seconds of recent passes: a line in their number (least squares, older passes count less).
 
     While fetching the weights is what takes the time, a row more is nearly free, and guesses pay even if few come true. In
-    a pass of many rows each has its price, and at a price of 1 no guess can pay. The seconds are taken to be a line in the
-    number of rows (least squares, older passes counting less).
+    a pass of many rows each has its price, and at a price of 1 no guess can pay.
 
-    >>> price = RowPrice()
+    >>> prices = Prices()
     >>> for rows in (1, 4, 1, 4):
-    ...     price.note(rows, 0.1 + 0.01 * rows)
-    >>> round(price.at(1), 3), round(price.at(90), 3), RowPrice().at(4)
-    (0.091, 0.9, 0.0)
+    ...     prices.note(rows, 0.1 + 0.01 * rows)
+    >>> one, many = prices.at(1), prices.at(90)
+    >>> round(one.row, 3), round(one.token_seconds, 3), round(many.row, 3), Prices().at(4)
+    (0.091, 0.11, 0.9, Price(row=0.0, token_seconds=0.0))
     """
 
     def __init__(self) -> None:
@@ -253,14 +276,17 @@ class RowPrice:
             FADING * before + now for before, now in zip(old, new, strict=True)
         )
 
-    def at(self, rows: int) -> float:
-        """The price in a pass of so many rows, between 0 and 1; 0 while passes of one size alone are known."""
-        spread = self.weight * self.squares - self.rows**2
-        if spread <= 1e-9 * self.squares * self.weight:
-            return 0.0
-        slope = (self.weight * self.products - self.rows * self.seconds) / spread
+    def at(self, rows: int) -> Price:
+        """The price in a pass of so many rows; a row's is 0 while passes of one size alone are known."""
+        if not self.weight or not rows:
+            return Price()
+        spread, slope = self.weight * self.squares - self.rows**2, 0.0
+        if spread > 1e-9 * self.squares * self.weight:
+            slope = max(0.0, (self.weight * self.products - self.rows * self.seconds) / spread)
         whole = self.seconds / self.weight + slope * (rows - self.rows / self.weight)
-        return min(1.0, max(0.0, slope * rows / whole)) if whole > 0 else 0.0
+        if whole <= 0:
+            return Price()
+        return Price(row=min(1.0, slope * rows / whole), token_seconds=whole / rows)
 
 
 def build_guesser(
@@ -280,7 +306,7 @@ def build_guesser(
     Raises RequestError for a draft that does not know every token of the tokenizer.
     """
     if draft is None:
-        return Guesser(PromptLookup(speculation.ngram), max_tokens=speculation.max_tokens)
+        return Guesser(PromptLookup(speculation.ngram), max_tokens=speculation.max_tokens, weighed=speculation.weighed)
     if draft.config.vocab_size < tokenizer.vocab_size:
         raise RequestError(
             "the draft model does not know every token of the model it guesses for",
@@ -291,7 +317,7 @@ def build_guesser(
     sampler = build_sampler(draft.config, tokenizer, replace(settings, mirostat=0), extra=extra)
     end_ids = tokenizer.end_ids | set(settings.stop_ids)
     proposer = DraftModel(draft, sampler, end_ids, max_length)
-    return Guesser(proposer, max_tokens=speculation.max_tokens)
+    return Guesser(proposer, max_tokens=speculation.max_tokens, weighed=speculation.weighed)
 
 
 def speculated(stats: SpeculationStats) -> Event:
