@@ -33,6 +33,7 @@ print(np.isfinite(prompt_TV).all() and prompt_TV.std() > 0)
 """
 
 
+@pytest.mark.skipif("avx512f" not in find_processor().features, reason="here every test runs the loops of haswell")
 def test_on_another_processor_a_prompt_and_its_steps_have_the_same_bits():
     """Of a processor that is named nothing is taken for granted: fp32 on plain vectors, also where this one can do more."""
     paths = os.pathsep.join([str(Path(__file__).parent / "helpers"), *sys.path])

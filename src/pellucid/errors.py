@@ -18,7 +18,10 @@
     │   ├── SamplingError         temperature, top_k, top_p, seed out of range
     │   ├── ContextError          more tokens than the context holds
     │   └── NotShownError         what the lens cannot show of a model of this kind
-    ├── EngineError               the compiled loops cannot run here
+    ├── EngineError               the engine cannot run this here, or now
+    │   ├── OutOfPagesError       no memory is left for keys and values
+    │   ├── QueueFullError        too many requests wait
+    │   └── CancelledRequestError it was given up, or the service was closed
     ├── TrainingError             the run
     │   ├── DoesNotFitError       the plan needs more than the machine has
     │   ├── NonFiniteError        the loss became NaN or infinite twice at the same step

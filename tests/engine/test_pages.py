@@ -13,6 +13,7 @@ from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.scheduler import Scheduler
 from pellucid.engine.settings import SchedulerSettings
+from pellucid.planning.config import ModelConfig
 
 SIZE = 4
 
@@ -20,7 +21,7 @@ SIZE = 4
 class Ledger(Runner):
     """A runner without a model: what it keeps of a position is its id. Each pass reads back all that a text holds."""
 
-    exact = True
+    exact, config = True, ModelConfig(vocab_size=2)
 
     def __init__(self, budget: int | None) -> None:
         self.pool = PagePool(lambda: np.full(SIZE, -1), size=SIZE, budget=budget, shortest=2)
