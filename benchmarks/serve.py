@@ -7,7 +7,8 @@ prefix      the same, each after the same 1,024 tokens
 arrivals    64 requests arrive by chance (Poisson), at 70 % of the pace that the best peer with a queue reached together
 
 All engines run in a process of their own, without HTTP. llama.cpp batches by itself, a thread of ours for each request;
-transformers and CTranslate2 get one static batch, which is their best case and has no arrivals. Prompts are new in
+transformers and CTranslate2 get one static batch, which is their best case and has no arrivals. Where the processor has no
+bf16, CTranslate2 has none either, and computes in fp32. Prompts are new in
 each round, so that nothing is left in a cache from the last one.
 """
 
@@ -23,10 +24,11 @@ from typing import Any
 from contest import TYPES, Engine, Floor, Setup, engines, finish, in_turn, measure_machine, parse, prepare
 from pellucid.engine.bench import random_ids
 from pellucid.engine.bench_requests import poisson_arrivals
+from pellucid.planning.machine import inspect_machine
 
 PROMPT, NEW, SHARED, MANY, LOAD = 128, 128, 1024, 64, 0.7
 TOGETHER, AFTER_PREFIX, WAIT, OUTSIDE = 2.0, 3.0, 1.0, 0.10
-CTRANSLATE2 = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+CTRANSLATE2 = {"fp32": "float32", "bf16": "bfloat16" if inspect_machine().has_bf16 else "float32", "int8": "int8"}
 Result = tuple[dict[str, Any], list[Floor]]
 
 
