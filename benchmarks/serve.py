@@ -18,12 +18,12 @@ import argparse
 import itertools
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from contest import TYPES, Engine, Floor, Setup, engines, finish, in_turn, measure_machine, parse, prepare
 from pellucid.engine.bench import random_ids
-from pellucid.engine.bench_requests import poisson_arrivals
+from pellucid.engine.bench_requests import poisson_arrivals, quantile
 from pellucid.planning.machine import inspect_machine
 
 PROMPT, NEW, SHARED, MANY, LOAD = 128, 128, 1024, 64, 0.7
@@ -120,12 +120,6 @@ def measure_arrivals(setup: Setup, given: argparse.Namespace) -> Result:
         if "llama.cpp" in waits
     ]
     return {"arrivals_per_second": LOAD * slowest / given.tokens, "seconds_99th": waits, "capacity": rates}, floors
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which so large a share of all lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 PARTS: dict[str, Callable[[Setup, argparse.Namespace], Result]] = {

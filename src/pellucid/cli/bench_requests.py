@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,25 +89,19 @@ def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tupl
 
 def pace_while_all_write(served: Served, load: Load) -> float:
     """Tokens a second while all requests write: what the limit of a step is held against."""
-    return load.requests / middle(served.gaps)
+    from pellucid.engine.bench_requests import quantile
 
-
-def middle(values: Sequence[float], share: float = 0.5) -> float:
-    """The value below which so large a share of all lies.
-
-    >>> middle([3.0, 1.0, 2.0]), middle([1.0, 2.0, 3.0, 4.0], 0.99)
-    (2.0, 4.0)
-    """
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return load.requests / quantile(served.gaps)
 
 
 def document(
     lm: LanguageModel, threads: int, load: Load, served: Served, limit: float | None, memory: dict[str, int]
 ) -> dict[str, Any]:
     """All results as JSON."""
+    from pellucid.engine.bench_requests import quantile
+
     waits = {
-        name: {"median": middle(values), "p99": middle(values, 0.99), "worst": max(values)}
+        name: {"median": quantile(values), "p99": quantile(values, 0.99), "worst": max(values)}
         for name, values in (("first", served.first), ("gap", served.gaps))
     }
     pace = pace_while_all_write(served, load)
@@ -130,6 +123,8 @@ def show(
     lm: LanguageModel, threads: int, load: Load, served: Served, limit: float | None, memory: dict[str, int]
 ) -> None:
     """Print all results for people."""
+    from pellucid.engine.bench_requests import quantile
+
     exact = words("exact" if lm.runner.exact else "not exact")
     click.echo(f"{lm.runner.name}; {words(counted(threads, 'thread'))}; {exact}\n")
     click.echo(words(f"{counted(load.requests, 'request')} at once, {load.prompt} tokens in, {load.tokens} out each"))
@@ -145,7 +140,7 @@ def show(
         ],
     )
     rows = [
-        (name, *(f"{MILLI * value:,.1f} ms" for value in (middle(values), middle(values, 0.99), max(values))))
+        (name, *(f"{MILLI * value:,.1f} ms" for value in (quantile(values), quantile(values, 0.99), max(values))))
         for name, values in ((words("to the first token"), served.first), (words("between two tokens"), served.gaps))
     ]
     print_table({"waits": "left", "median": "right", "99 of 100": "right", "worst": "right"}, rows)

@@ -88,6 +88,16 @@ def make_requests(
     ]
 
 
+def quantile(values: abc.Sequence[float], share: float = 0.5) -> float:
+    """The value below which so large a share of all lies; the middle one, if nothing is said.
+
+    >>> quantile([3.0, 1.0, 2.0]), quantile([1.0, 2.0, 3.0, 4.0], 0.99)
+    (2.0, 4.0)
+    """
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 def poisson_arrivals(count: int, per_second: float, *, seed: int = 0) -> list[float]:
     """Seconds at which requests arrive, independent of each other, so many a second on average.
 
