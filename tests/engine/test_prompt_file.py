@@ -12,6 +12,7 @@ from pellucid.engine.prompt_file import answer_file, read_prompt_lines
 from pellucid.engine.request import Request
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.errors import ContextError, InputError, RecordError, SettingsError, StoreError
 from pellucid.settings import Layer, resolve
@@ -144,6 +145,17 @@ def test_a_file_without_prompts_is_refused(tmp_path):
         read_prompt_lines(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_prompt_lines(tmp_path / "missing.jsonl")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(runner, merged_tokenizer, tmp_path):
+    lines = write(tmp_path / "prompts.jsonl", {"prompt": [1]})
+    stage = FunctionStage("never", lambda logits_V, history: pytest.fail("it began to answer"))
+
+    def watched(line):
+        return Request(prompt_ids=line.prompt, stages=[stage])
+
+    with pytest.raises(StoreError, match="cannot write"):
+        answer_file(runner, merged_tokenizer, lines, tmp_path / "no" / "a.jsonl", request_of=watched, model_sha256="a")
 
 
 def test_a_form_holds_for_every_line(runner, merged_tokenizer, tmp_path):

@@ -113,6 +113,8 @@ def answer_file(
             error.where = f"{line.where}; {error.where}" if error.where else line.where
             raise
     marks = [_mark(request, model_sha256, tokenizer) for request in requests]
+    if not out.exists():
+        replace_file(out, b"")  # before the work, so that its result has a place
     there = read_answers(out, marks)
     if there:
         message = f"{counted(len(there), 'answer')} of {len(marks)} are there already"
@@ -131,8 +133,6 @@ def read_answers(out: Path, marks: Sequence[str]) -> list[Mapping[str, object]]:
 
     Raises StoreError when they are not the answers to these requests, in their order.
     """
-    if not out.exists():
-        return []
     data = out.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
