@@ -115,3 +115,8 @@ def test_many_requests_at_once(run, directory):
 def test_requests_that_do_not_fit_are_refused(run, directory):
     code, _, err = run("bench", directory, "--requests", "2", "--prompt", "40", "--tokens", "20", *SMALL)
     assert code != 0 and "do not fit into the model's context" in err
+
+
+def test_requests_that_just_fit_are_measured(run, directory):
+    code, out, _ = run("bench", directory, "--json", "--requests", "2", "--prompt", "44", "--tokens", "4", *SMALL)
+    assert code == 0 and json.loads(out)["while_all_write"]["limit"] > 0

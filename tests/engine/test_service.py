@@ -16,7 +16,7 @@ from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.engine.service import Service
 from pellucid.engine.settings import SchedulerSettings
-from pellucid.errors import CancelledRequestError, QueueFullError, RequestError
+from pellucid.errors import CancelledRequestError, OutOfPagesError, QueueFullError, RequestError
 
 PATIENCE_SECONDS = 60.0
 
@@ -72,7 +72,8 @@ def test_streams_of_asyncio_come_side_by_side(service, runner, merged_tokenizer)
 def test_all_choices_come_to_their_ends(service, runner, merged_tokenizer):
     request = asked(3, num_choices=3)
     expected = Choices(generate(runner, merged_tokenizer, request)).complete()
-    assert service.submit(request).complete() == expected
+    stream = service.submit(request)
+    assert stream.complete() == expected == stream.complete()
 
 
 def test_a_request_that_is_cancelled_ends_and_gives_its_memory_back(service):
@@ -116,6 +117,12 @@ def test_what_cannot_be_is_refused_to_whoever_asks(service):
     with pytest.raises(RequestError, match="empty"):
         service.submit(Request(prompt_ids=[]))
     assert service.num_open == 0
+
+
+def test_memory_that_holds_no_text_is_refused_at_once(runner, merged_tokenizer):
+    for memory_bytes in (1, 0, -5):
+        with pytest.raises(OutOfPagesError, match="no memory"):
+            Service(runner, merged_tokenizer, memory_bytes=memory_bytes)
 
 
 def test_an_error_reaches_its_own_stream_alone(service, runner, merged_tokenizer):

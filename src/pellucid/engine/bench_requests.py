@@ -161,6 +161,19 @@ def step_limit_seconds(
 ) -> float:
     """The least time of a step of some requests: every weight is read once, each has its products and its own cache."""
     read = weight_bytes_per_token(config, weights) + requests * positions * cache_bytes_per_position(config, weights)
-    per_token = count_flops(config, context_length=max(1, int(2 * positions))).forward  # counts half a context for each
-    flops = requests * per_token
+    flops = requests * token_flops(config, positions)
     return max(read / read_bytes_per_second, flops / flops_per_second)
+
+
+def token_flops(config: ModelConfig, positions: float) -> float:
+    """FLOPs of one token that looks at so many positions; `count_flops` tells those of the average over a context.
+
+    >>> config = ModelConfig(vocab_size=50, context_length=100)
+    >>> token_flops(config, 30) == count_flops(config, context_length=60).forward, token_flops(config, 99) > token_flops(config, 50)
+    (True, True)
+    """
+    full = config.context_length
+    if 2 * positions <= full:
+        return count_flops(config, context_length=max(1, int(2 * positions))).forward
+    least, most = (count_flops(config, context_length=length).forward for length in (1, full))
+    return most + (most - least) * (positions - full / 2) / max(1.0, full / 2)

@@ -26,7 +26,7 @@ from pellucid.engine.runners.runner import Runner
 from pellucid.engine.scheduler import Job, Scheduler
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.step import Completion, Step
-from pellucid.errors import CancelledRequestError, QueueFullError
+from pellucid.errors import CancelledRequestError, OutOfPagesError, QueueFullError
 from pellucid.events import NULL, Recorder
 from pellucid.planning.machine import inspect_machine
 from pellucid.tokens.tokenizer import Tokenizer
@@ -46,6 +46,7 @@ class StepStream:
         self._changed = threading.Condition()
         self._steps: deque[Step] = deque()
         self._is_over = False
+        self._texts: tuple[Completion, ...] | None = None
         self._error: Exception | None = None
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
@@ -54,13 +55,16 @@ class StepStream:
         self._service.cancel(self)
 
     def complete(self) -> tuple[Completion, ...]:
-        """Wait for the end; all texts that the request asked for, in their order."""
+        """Wait for the end; all texts that the request asked for, in their order. Ask for them, or iterate: not both."""
+        if self._texts is not None:
+            return self._texts
         steps: list[list[Step]] = [[] for _ in range(self.generation.request.num_choices)]
         for step in self:
             steps[step.choice].append(step)
         self.generation.report()
         texts = self.job.texts if isinstance(self.job, Choices) else [self.job]
-        return tuple(text.collect(own) for text, own in zip(texts, steps, strict=True))
+        self._texts = tuple(text.collect(own) for text, own in zip(texts, steps, strict=True))
+        return self._texts
 
     def __iter__(self) -> Iterator[Step]:
         return self
@@ -129,6 +133,11 @@ class Service:
         if memory_bytes is None:
             memory_bytes = inspect_machine().memory_available_bytes // 4
         self.runner, self.tokenizer, self.settings = runner.set_aside(memory_bytes), tokenizer, settings
+        if self.runner.pool is not None and not self.runner.pool.has_room([1], 0):
+            hint = "give the cache more memory, or ask for fewer texts at once"
+            raise OutOfPagesError(
+                "no memory for keys and values is left", found=f"memory_bytes={memory_bytes}", hint=hint
+            )
         self._scheduler = Scheduler(self.runner, settings, recorder=recorder)
         self._changed = threading.Condition()
         self._streams: dict[Job, StepStream] = {}
